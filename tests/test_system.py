@@ -175,6 +175,7 @@ OTHER = """
 
 @linux
 @pytest.mark.long
+@pytest.mark.timeout(400)
 def test_stores_hold_to_their_contracts_there(home: Path) -> None:
     files = ("files", "blobs", "memory", "sqlite_items", "leases")
     stores = [f"stores/test_{name}.py" for name in files]

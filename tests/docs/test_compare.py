@@ -72,7 +72,6 @@ def test_a_question_is_asked(compare: ModuleType, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("library", ["wellkept", "lru_cache", "joblib"])
-def test_all_are_asked(compare: ModuleType, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # All of what this library does, and some of what others do.
-    few = len(compare.QUESTIONS) if library == "wellkept" else 6
+def test_many_are_asked(compare: ModuleType, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = len(compare.QUESTIONS) // 2 if library == "wellkept" else 6
     asked(compare, library, some(list(compare.QUESTIONS), few), monkeypatch)

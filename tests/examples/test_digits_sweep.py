@@ -15,6 +15,7 @@ import wellkept
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "digits_sweep.py"
+pytestmark = pytest.mark.timeout(600)
 FEW = ("--folds", "2", "--settings", "15")
 
 
@@ -30,7 +31,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 def sweep(*arguments: str, **environment: str) -> str:
     process = start(*arguments, **environment)
-    said, _ = process.communicate(timeout=110)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
 
@@ -106,7 +107,7 @@ def test_ctrl_c_says_one_line_and_the_next_run_goes_on(
     cache: Path, half_way: subprocess.Popen[str]
 ) -> None:
     half_way.send_signal(signal.SIGINT)
-    said, _ = half_way.communicate(timeout=30)
+    said, _ = half_way.communicate(timeout=300)
     assert half_way.returncode == 130
     assert "Traceback" not in said
     assert re.search(r"^Stopped\. \d+ settings are kept: run it again to go on\.$", said, re.M)
@@ -134,7 +135,7 @@ def goes_on(cache: Path) -> None:
 @pytest.mark.long
 def test_two_at_once_compute_each_setting_once(cache: Path) -> None:
     both = [start(*FEW, "--out", f"{i}.png") for i in range(2)]
-    said = [process.communicate(timeout=110)[0] for process in both]
+    said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     counts = [re.findall(r"(\d+) settings computed", text) for text in said]
     assert sum(int(count) for found in counts for count in found) == 15
@@ -144,7 +145,7 @@ def test_two_at_once_compute_each_setting_once(cache: Path) -> None:
 def test_a_missing_library_is_named_with_what_installs_it() -> None:
     Path("sklearn.py").write_text("raise ModuleNotFoundError(\"No module named 'sklearn'\")")
     process = start(*FEW, PYTHONPATH=str(Path.cwd()))
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "Traceback" not in said
     assert "pip install 'wellkept[demo]'" in said

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "sweep_ising.py"
 POINTS = 36
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def start(engine: str) -> subprocess.Popen[str]:
@@ -33,7 +33,7 @@ def start(engine: str) -> subprocess.Popen[str]:
 def run(engine: str) -> tuple[int, int, str]:
     """Computed, from the cache, and what was found."""
     process = start(engine)
-    said, _ = process.communicate(timeout=110)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     match = re.search(r"(\d+) computed, (\d+) from the cache", said)
     assert match, said
@@ -53,7 +53,7 @@ def points(cache: Path) -> int:
 )
 def test_killed_half_way(home: Path, first: str, second: str) -> None:
     for engine in (first, second):
-        pytest.importorskip({"dask": "distributed", "ray": "ray"}.get(engine, "kept"))
+        pytest.importorskip({"dask": "distributed", "ray": "ray"}.get(engine, "wellkept"))
     process = start(first)
     try:
         while points(home / "cache") < 5:

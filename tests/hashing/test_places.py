@@ -31,7 +31,7 @@ def test_every_edit_is_seen_in_every_place(places: Any, monkeypatch: pytest.Monk
     pytest.importorskip("joblib")
     assert len(places.ROWS) >= 100
     # Each shell is two processes with IPython.
-    shells = {name: places.SHELLS[name] for name in some(list(places.SHELLS), 6)}
+    shells = {name: places.SHELLS[name] for name in some(list(places.SHELLS), 5)}
     rows = [row for row in places.ROWS if row.place != "IPython" or row.name in shells]
     monkeypatch.setattr(places, "SHELLS", shells)
     monkeypatch.setattr(places, "ROWS", rows)

@@ -120,10 +120,10 @@ def test_a_graph(client: Any, home: Path) -> None:
         lazy = on_dask.delayed(triple)
         parts = [lazy(i, where=str(home / "ran")) for i in range(4)]
         done = on_dask.delayed(total)(parts)
-        assert client.compute(done).result(30) == 18
+        assert client.compute(done).result(90) == 18
         value, process = triple(2)
         assert (value, process != os.getpid()) == (6, True)
-        assert client.compute(on_dask.delayed(total)(parts)).result(30) == 18
+        assert client.compute(on_dask.delayed(total)(parts)).result(90) == 18
         assert (home / "ran").read_text() == "xxxx"
         assert total.contains([triple(i) for i in range(4)])
     assert not (home / "cache").exists()
@@ -138,28 +138,28 @@ def test_submit_and_map(client: Any, home: Path) -> None:
         many = on_dask.map(client, triple, range(4, 7), priority=3)
         assert many[1].key == first.key
         assert [value for value, _ in client.gather(many)] == [12, 15, 18]
-        assert triple(5) == first.result(30)
+        assert triple(5) == first.result(90)
         assert (home / "ran").read_text() == "x"
         chained = on_dask.submit(client, total, many)
-        assert chained.result(30) == 45
+        assert chained.result(90) == 45
         assert total.contains([future.result() for future in many])
         assert on_dask.map(client, triple, []) == []
         # An array that is in the cluster's memory does not come here to be named.
         array = client.submit(np.arange, 1000)
-        assert on_dask.submit(client, of_array, array).result(30)[-1] == 1998
+        assert on_dask.submit(client, of_array, array).result(90)[-1] == 1998
         assert of_array.contains(np.arange(1000))
-        assert on_dask.submit(client, Grid(3).cell, 2).result(30) == 6
+        assert on_dask.submit(client, Grid(3).cell, 2).result(90) == 6
         assert Grid(3).cell.contains(2)
-        assert on_dask.submit(client, later, 2).result(30) == 3
+        assert on_dask.submit(client, later, 2).result(90) == 3
 
 
 @pytest.mark.long
 def test_a_cluster_that_uses_a_cache(client: Any, home: Path) -> None:
     on_dask.use(client, "./shared")
     try:
-        assert client.submit(outer, 3).result(30) == 31
+        assert client.submit(outer, 3).result(90) == 31
         assert client.gather(client.map(outer, range(3))) == [1, 11, 21]
-        assert client.compute(dask.delayed(outer)(7)).result(30) == 71
+        assert client.compute(dask.delayed(outer)(7)).result(90) == 71
         with wellkept.use("./shared") as cache:
             assert outer.contains(3)
             assert inner.contains(3)
@@ -167,7 +167,7 @@ def test_a_cluster_that_uses_a_cache(client: Any, home: Path) -> None:
             assert cache.query(outer).count() == 5
     finally:
         client.unregister_worker_plugin("wellkept")
-    assert client.submit(outer, 4).result(30) == 41
+    assert client.submit(outer, 4).result(90) == 41
     with wellkept.use("./shared"):
         assert not outer.contains(4)
 

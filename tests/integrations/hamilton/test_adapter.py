@@ -551,14 +551,15 @@ print(dr.execute(["slow"], inputs={{"x": 1}})["slow"])
 
 
 @pytest.mark.long
-def test_one_process_computes_while_others_wait() -> None:
+@pytest.mark.timeout(400)
+def test_one_process_computes_while_another_waits() -> None:
     module(SLOW, "slowflow")
     script = SCRIPT.format(root=str(Path(__file__).parents[3]))
     started = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
-    assert [process.communicate(timeout=60)[0].strip() for process in started] == ["2"] * 3
+    assert [process.communicate(timeout=300)[0].strip() for process in started] == ["2"] * 2
     assert runs() == ["slow"]
 
 

@@ -39,10 +39,11 @@ NODES = often(100, 300)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_32_processes_set_many_nodes_each() -> None:
     script = f"NODES = {NODES}{SCRIPT}"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=500, check=False
     )
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
     metadata, results = KeptMetadataStore("store"), KeptResultStore("store")
