@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from tests.faults.processes import Child, notes
 
 ROOT = Path(__file__).parents[2]
 # tests/faults/test_once.py has it for a directory.
-KINDS = ["files", "redis"]
-KINDS += [
-    pytest.param(kind, marks=pytest.mark.long) for kind in ("sqlite", "postgresql", "mariadb", "s3")
+ALL_KINDS = ("files", "redis", "sqlite", "postgresql", "mariadb", "s3")
+KINDS = [
+    *ALL_KINDS[:2],
+    *(pytest.param(kind, marks=pytest.mark.long) for kind in ALL_KINDS[2:]),
 ]
 PROCESSES, CALLS = 4, 50
 
@@ -89,7 +91,26 @@ class Start:
 
 @pytest.fixture(params=KINDS)
 def start(request: pytest.FixtureRequest, home: Path) -> Iterator[Start]:
-    kind = request.param
+    started = on(request.param, request, home)
+    yield started
+    for one in started.made:
+        one.__exit__()
+
+
+@pytest.fixture
+def starts(request: pytest.FixtureRequest, home: Path) -> Iterator[dict[str, Start]]:
+    """On all media at once, for what waits for long; each with a log of its own."""
+    made = {}
+    for kind in ALL_KINDS:
+        with contextlib.suppress(pytest.skip.Exception):  # a server that is not installed
+            made[kind] = on(kind, request, home, LOG=str(home / f"{kind}.log"))
+    yield made
+    for started in made.values():
+        for one in started.made:
+            one.__exit__()
+
+
+def on(kind: str, request: pytest.FixtureRequest, home: Path, **environment: str) -> Start:
     options: dict[str, str] = {}
     if kind == "files":
         url = f"files:{home / 'files'}"
@@ -102,10 +123,7 @@ def start(request: pytest.FixtureRequest, home: Path) -> Iterator[Start]:
         options |= {"access_key_id": "test", "secret_access_key": "test"}
     else:
         url = request.getfixturevalue(f"{kind}_url")
-    started = Start(url, home, OPTIONS=json.dumps(options))
-    yield started
-    for one in started.made:
-        one.__exit__()
+    return Start(url, home, OPTIONS=json.dumps(options), **environment)
 
 
 def test_four_processes_compute_each_call_once(start: Start, home: Path) -> None:
@@ -138,20 +156,26 @@ def test_four_stacks_on_one_shared_cache_compute_each_call_once(home: Path) -> N
             one.__exit__()
 
 
-def owner_and_waiter(start: Start, seconds: float, **of_waiter: str) -> tuple[Child, Child]:
+def owners_and_waiters(
+    starts: Iterable[Start], seconds: float, **of_waiter: str
+) -> list[tuple[Child, Child]]:
     shared = {"SHARED": "1"} if of_waiter else {}
-    owner, waiter = start(SLOW, seconds, **shared), start(SLOW, 0, **shared, **of_waiter)
-    for one in (owner, waiter):
-        one.expect("ready")
-    owner.say("")
-    owner.expect("in the body")
-    waiter.say("")
-    return owner, waiter
+    pairs = [
+        (start(SLOW, seconds, **shared), start(SLOW, 0, **shared, **of_waiter)) for start in starts
+    ]
+    for pair in pairs:
+        for one in pair:
+            one.expect("ready")
+    for owner, _ in pairs:
+        owner.say("")
+    for owner, waiter in pairs:
+        owner.expect("in the body")
+        waiter.say("")
+    return pairs
 
 
-@pytest.mark.parametrize("host", ["", pytest.param("elsewhere", marks=pytest.mark.long)])
-def test_a_waiter_takes_over_from_a_killed_owner(start: Start, host: str) -> None:
-    owner, waiter = owner_and_waiter(start, 600, **({"HOST": host} if host else {}))
+def test_a_waiter_takes_over_from_a_killed_owner(start: Start) -> None:
+    ((owner, waiter),) = owners_and_waiters([start], 600)
     with pytest.raises(TimeoutError):
         waiter.line(0.5)
     owner.kill()
@@ -160,11 +184,25 @@ def test_a_waiter_takes_over_from_a_killed_owner(start: Start, host: str) -> Non
 
 
 @pytest.mark.long
-def test_a_slow_owner_is_never_pre_empted(start: Start, home: Path) -> None:
-    owner, waiter = owner_and_waiter(start, 6, HOST="elsewhere")
-    owner.expect("result 1 1")
-    waiter.expect("result 1 0")
-    assert len(notes(home / "log")) == 1
+def test_a_waiter_elsewhere_takes_over_when_the_heart_stops(starts: dict[str, Start]) -> None:
+    pairs = owners_and_waiters(starts.values(), 600, HOST="elsewhere")
+    for _, waiter in pairs:
+        with pytest.raises(TimeoutError):
+            waiter.line(0.1)
+    for owner, _ in pairs:
+        owner.kill()
+    for kind, (_, waiter) in zip(starts, pairs, strict=True):
+        assert waiter.line() == "in the body", kind
+        assert waiter.line() == "result 1 1", kind
+
+
+@pytest.mark.long
+def test_a_slow_owner_is_never_pre_empted(starts: dict[str, Start], home: Path) -> None:
+    pairs = owners_and_waiters(starts.values(), 6, HOST="elsewhere")
+    for kind, (owner, waiter) in zip(starts, pairs, strict=True):
+        assert owner.line() == "result 1 1", kind
+        assert waiter.line() == "result 1 0", kind
+        assert len(notes(home / f"{kind}.log")) == 1, kind
 
 
 CIRCLE = """

@@ -189,9 +189,9 @@ def test_a_read_only_directory(filled: Path) -> None:
         import contextlib, importlib, io, os, pathlib, platformdirs, sys, wellkept
         from wellkept.cli.app import run
         root = pathlib.Path(wellkept.__file__).parent
-        for path in root.rglob("*.py"):
+        for path in sorted(root.rglob("*.py")):
             module = path.relative_to(root.parent).with_suffix("").parts
-            if module[1] not in ("integrations", "examples") and module[-1] != "__main__":
+            if module[1] not in ("examples", "integrations", "testing", "web") and module[-1] != "__main__":
                 with contextlib.suppress(ImportError):
                     importlib.import_module(".".join(module))
         for more in (["--cache", "./other"], ["--cache", "./other", "nosuch"]):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.thorough import new_seed, often
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,6 @@ def test_some_thousands() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1300)
-@pytest.mark.parametrize("seed", range(100, 105))
-def test_two_hundred_thousand(seed: int) -> None:
-    watched(seed, 40_000)
+def test_many_thousands() -> None:
+    for _ in range(often(1, 5)):
+        watched(new_seed(), 40_000)

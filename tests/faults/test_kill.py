@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 from tests.stores import written
+from tests.thorough import new_seed, often
 
 import wellkept
 from wellkept import keep
@@ -350,14 +351,16 @@ def busy(root: Path, seed: int, network: bool) -> None:
 
 
 def killed_at_random(root: Path, rounds: int, network: bool) -> None:
-    rnd = random.Random(rounds)
+    seed = new_seed()
+    print("seed", seed)
+    rnd = random.Random(seed)
     for n in range(rounds):
         pids = []
         for k in range(2):
             pid = os.fork()
             if pid == 0:
                 try:
-                    busy(root, n * 10 + k, network)
+                    busy(root, seed + n * 10 + k, network)
                 except BaseException as error:  # noqa: BLE001  the parent sees the status
                     os.write(2, f"in the child: {error!r}\n".encode())
                 finally:
@@ -382,4 +385,4 @@ def test_killed_at_random_instants(home: Path, network: bool) -> None:
 @pytest.mark.timeout(600)
 @NETWORK
 def test_killed_at_many_random_instants(home: Path, network: bool) -> None:
-    killed_at_random(home / "store", 250, network)
+    killed_at_random(home / "store", often(60, 250), network)

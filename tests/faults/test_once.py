@@ -128,7 +128,7 @@ class TestOtherHost:
         took = time.monotonic() - began
         record_property("takeover_seconds", round(took, 4))
         print(f"took over in {took:.2f} s")
-        assert took > 2.0
+        assert took > 0.5, "it did not wait for the heart"
 
     @pytest.mark.parametrize("network", [True])
     @pytest.mark.long
@@ -144,7 +144,7 @@ def test_a_stopped_owner_is_not_pre_empted(child, home: Path) -> None:
     owner, waiter = owner_and_waiter(child, 0.2)
     owner.kill(signal.SIGSTOP)
     with pytest.raises(TimeoutError):
-        waiter.line(3.0)
+        waiter.line(1.5)
     owner.kill(signal.SIGCONT)
     owner.expect("result 1 1")
     waiter.expect("result 1 0")
@@ -181,7 +181,7 @@ def test_a_forked_child_does_not_hold_its_parents_lease(child, network: bool) ->
     with pytest.raises(TimeoutError):
         waiter.line(0.5)
     owner.kill()  # its child lives on
-    waiter.expect("in the body", 5.0)
+    waiter.expect("in the body")
     waiter.expect("result 1")
 
 
@@ -219,7 +219,7 @@ def test_processes_that_wait_for_each_other_go_on(child, home: Path, network: bo
     other.expect("in g")
     one.say("")
     other.say("")
-    results = {one.line(15), other.line(15)}
+    results = {one.line(), other.line()}
     assert results <= {"result 10", "result 11", "result 12"}
     # One of them computed what the other was at; the other then had its answer.
     assert len(notes(home / "log")) == 3
@@ -253,7 +253,7 @@ def test_three_processes_in_a_circle(child, home: Path) -> None:
         one.expect("in")
     for one in children:
         one.say("")
-    assert {one.line(15) for one in children} <= {f"result {n}" for n in (11, 12, 13)}
+    assert {one.line() for one in children} <= {f"result {n}" for n in (11, 12, 13)}
     assert len(notes(home / "log")) == 4
 
 
@@ -273,7 +273,7 @@ def test_who_waits_for_long_is_not_taken_for_a_circle(child, home: Path) -> None
 
     print("result", leaf(1) if sys.argv[2] == "leaf" else top(int(sys.argv[2])), flush=True)
     """
-    owner = child(source, 3.5, "leaf")
+    owner = child(source, 2.5, "leaf")
     owner.expect("in")
     waiters = [child(source, 0, n) for n in (1, 2)]
     owner.expect("result 1")

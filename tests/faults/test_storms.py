@@ -7,27 +7,28 @@ from pathlib import Path
 
 import pytest
 from tests.faults import storming
+from tests.thorough import new_seed, often
 
 PROGRAM = Path(storming.__file__)
 ROOT = Path(__file__).parents[2]
 LOCAL = ("{}/c", "memory:", "files:{}/f", "sqlite:///{}/x.db")
 SERVERS = ("redis", "postgresql")
-ALL = int(os.environ.get("WELLKEPT_STORM", "0"))
-"""Signals on each medium. The promise was tried with 20,000, which takes half an hour."""
 
 
 def storm(url: str, signals: int) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    seed = new_seed()
     done = subprocess.run(
-        [sys.executable, PROGRAM, url, str(signals), "1"],
+        [sys.executable, PROGRAM, url, str(signals), str(seed)],
         capture_output=True,
         text=True,
         timeout=1700,
         check=False,
         env={**os.environ, "PYTHONPATH": path},
     )
-    print(done.stdout)
-    assert " 0 wrong" in done.stdout, f"{done.stdout[-1000:]} {done.stderr[-3000:]}"
+    print(seed, done.stdout)
+    said = f"seed {seed}: {done.stdout[-1000:]} {done.stderr[-3000:]}"
+    assert " 0 wrong" in done.stdout, said
 
 
 @pytest.mark.parametrize("medium", LOCAL, ids=["embedded", "memory", "files", "sqlite"])
@@ -43,4 +44,5 @@ def test_a_few_signals(medium: str, home: Path) -> None:
 def test_a_storm(medium: str, home: Path, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue(f"{medium}_url") if medium in SERVERS else medium.format(home)
     # A server is connected to anew after each.
-    storm(url, ALL or {"redis": 1000, "postgresql": 400}.get(medium, 5000))
+    few, many = {"redis": (300, 1000), "postgresql": (150, 400)}.get(medium, (800, 5000))
+    storm(url, often(few, many))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.thorough import often
 
 from wellkept.errors import NewerSchema, StoreError
 from wellkept.kv import memory_state
@@ -161,7 +162,7 @@ def test_writers_that_stand_still_now_and_then_lose_and_repeat_nothing(
         return write(self, state, ops)
 
     monkeypatch.setattr(ItemsJournal, "write", slow)
-    for number in range(20):
+    for number in range(often(6, 20)):
         count_to_100(Files(tmp_path / str(number)))
 
 

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.kv.conftest import MEDIA, place_of
+from tests.thorough import THOROUGH
 
 import wellkept
 
@@ -212,4 +213,9 @@ def test_any_sequence(medium: str, request: pytest.FixtureRequest, tmp_path: Any
         machine = type("Machine", (Machine,), {"cache": cache})
         quick = medium in ("memory", "sqlite")
         examples = settings.default.max_examples // (2 if quick else 6)  # type: ignore[union-attr]
-        run_state_machine_as_test(machine, settings=settings(max_examples=max(5, examples)))
+        steps = settings.default.stateful_step_count  # type: ignore[union-attr]
+        if medium == "s3" and not THOROUGH:  # a step takes many requests
+            examples, steps = 5, 10
+        run_state_machine_as_test(
+            machine, settings=settings(max_examples=max(5, examples), stateful_step_count=steps)
+        )

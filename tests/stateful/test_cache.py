@@ -19,6 +19,7 @@ from tests.faults.processes import Child
 from tests.remote.webs import Anywhere
 from tests.services import Service, ssh_options_of
 from tests.stateful.actor import TTL, Actor
+from tests.thorough import often
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -227,14 +228,14 @@ def test_two_processes_and_a_dict(processes: Processes) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_for_long(processes: Processes) -> None:
-    run(60, 60)
+    run(often(10, 60), 60)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_over_ssh_for_long(processes: Processes, sshd: Service) -> None:
     processes.over_ssh(sshd)
-    run(4, 40)
+    run(often(2, 4), often(25, 40))
 
 
 @pytest.fixture
@@ -255,4 +256,4 @@ def test_two_processes_and_a_dict_over_http_for_long(
     processes: Processes, anywhere: Anywhere
 ) -> None:
     processes.over_http(anywhere)
-    run(8, 40)
+    run(often(4, 8), 40)

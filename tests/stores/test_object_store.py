@@ -19,6 +19,7 @@ import pytest
 from tests.services import Service
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import check_races, die_in_time
+from tests.thorough import often
 
 import wellkept
 from wellkept.errors import ConfigError, StoreError
@@ -190,13 +191,13 @@ def test_the_bucket_itself_without_a_prefix(opened: Callable[..., Objects]) -> N
 @pytest.mark.long
 def test_a_listing_asks_for_the_pages_it_needs(store: Objects, server: Service) -> None:
     log = server.directory / "log"
-    keys = [f"calls/{n:04x}" for n in range(0, 0x10000, 27)]  # three pages
+    keys = [f"calls/{n:04x}" for n in range(0, 0x10000, 63)]  # two pages
     store.put_many(dict.fromkeys(keys, b""))
     for prefix in ("calls/", "calls/f", "calls/ff0", "calls/0", "calls/ab", "calls/a", "ca"):
         before = log.read_text().count("list-type=2")
         assert sorted(store.keys(prefix)) == [k for k in keys if k.startswith(prefix)], prefix
         asked = log.read_text().count("list-type=2") - before
-        assert asked <= (3 if len(prefix) < 7 else 1), prefix
+        assert asked <= (2 if len(prefix) < 7 else 1), prefix
     store.delete_many(keys)
     assert list(store.keys()) == []
 
@@ -248,7 +249,7 @@ def test_an_item_replaced_while_it_is_read_is_one_of_the_two(tmp_path: Path) -> 
     writer = threading.Thread(target=work)
     writer.start()
     try:
-        for _ in range(20):
+        for _ in range(often(10, 20)):
             assert store.get("blobs/a") in items, "a mixture"
     finally:
         stop.set()
@@ -292,13 +293,13 @@ print(over - size)
     [
         "file",
         pytest.param("s3", marks=pytest.mark.long),
-        pytest.param("file, 1 GB", marks=pytest.mark.long),
+        pytest.param("file, larger", marks=pytest.mark.long),
     ],
 )
 def test_memory_is_bounded(where: str, opened: Callable[..., Objects], tmp_path: Path) -> None:
     store = opened() if where == "s3" else None
     url = store.url if store else tmp_path.as_uri()
-    size = (1024 if "GB" in where else 160) * MIB
+    size = (often(400, 1024) if where == "file, larger" else 160) * MIB
     command = [sys.executable, "-c", _MEMORY, url, str(size), repr(store.options if store else {})]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     put, put_file, get = map(int, done.stdout.split())
