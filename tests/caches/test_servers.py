@@ -193,8 +193,17 @@ def make_bucket(url: str, name: str) -> None:
 def until_it_answers(f: Any) -> None:
     """Wait until a function's cache answers, and is asked again after it did not."""
     deadline = time.monotonic() + 60
-    while not _there(f, 0) and time.monotonic() < deadline:
+    x = 0
+    while not _there(f, x):  # some servers have forgotten what they had
+        assert time.monotonic() < deadline, "it does not answer"
         time.sleep(0.02)
+        x -= 1
+        f(x)
+
+
+def troubles(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Return what this library warned of; what the collector frees meanwhile may warn too."""
+    return [str(one.message) for one in caught if issubclass(one.category, KeptWarning)]
 
 
 LONGER = [pytest.param(kind, marks=pytest.mark.long) for kind in ("postgresql", "mariadb", "s3")]
@@ -234,12 +243,12 @@ def test_killed_and_restarted_in_the_middle_of_many_calls(
             if x == 70:
                 thread.join()
                 until_it_answers(f)
-                told = [str(one.message) for one in caught]
+                told = troubles(caught)
             # Every third call asks for what an earlier one gave.
             for y in (x, x // 2) if x % 3 == 0 else (x,):
                 assert f(y) == {"x": y, "text": str(y)}
     assert len(told) == 1, told
-    assert told == [str(one.message) for one in caught], "it warns once, and not after the restart"
+    assert told == troubles(caught), "it warns once, and not after the restart"
     assert f.stats().unavailable > 0
     assert all(f.contains(x) for x in range(70, 110))
     runs = counted.runs

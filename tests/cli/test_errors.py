@@ -2,11 +2,11 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.forks import Forks
 
 import wellkept
 from wellkept import keep
@@ -184,9 +184,11 @@ def test_a_read_only_directory(filled: Path) -> None:
     (filled.parent / "other").chmod(0o700)
     for path in (filled.parent, filled, *filled.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
+    answered = [["ls", "--json"], ["verify"], ["stats"]]
+    refused = [["evict", "--older", "0 s", "--yes"], ["verify", "--repair"]]
     # Another user may not be able to read the interpreter's modules: first all are imported.
-    script = """if True:
-        import contextlib, importlib, io, os, pathlib, platformdirs, sys, wellkept
+    begin = f"""if True:
+        import contextlib, importlib, io, json, os, pathlib, platformdirs, sys, wellkept
         from wellkept.cli.app import run
         root = pathlib.Path(wellkept.__file__).parent
         for path in sorted(root.rglob("*.py")):
@@ -194,31 +196,41 @@ def test_a_read_only_directory(filled: Path) -> None:
             if module[1] not in ("examples", "integrations", "testing", "web") and module[-1] != "__main__":
                 with contextlib.suppress(ImportError):
                     importlib.import_module(".".join(module))
-        for more in (["--cache", "./other"], ["--cache", "./other", "nosuch"]):
-            with contextlib.redirect_stdout(io.StringIO()):
-                with contextlib.redirect_stderr(io.StringIO()):
-                    run([*sys.argv[1:], *more])
+        for command in {(*answered, *refused)!r}:
+            for more in (["--cache", "./other"], ["--cache", "./other", "nosuch"]):
+                with contextlib.redirect_stdout(io.StringIO()):
+                    with contextlib.redirect_stderr(io.StringIO()):
+                        run([*command, *more])
+    """
+    source = """if True:
+        import contextlib, io, json, os, sys
+        from wellkept.cli.app import run
         if os.geteuid() == 0:
             os.setuid(65534)
-        sys.exit(run(sys.argv[1:]))
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run(sys.argv[1:])
+        print(json.dumps([code, out.getvalue(), err.getvalue()]))
     """
+    forks = Forks(begin)
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", script, *arguments], capture_output=True, text=True
-        )
+    def ran(arguments: list[str]) -> tuple[int, str, str]:
+        _, said = forks.run(source, ["wellkept", *arguments])
+        code, out, err = json.loads(said)
+        return code, out, err
 
     try:
-        listed = command("ls", "--json")
-        assert json.loads(listed.stdout)["functions"][0]["calls"] == 300
-        assert command("verify").stdout.endswith("all is well\n")
-        assert command("stats").returncode == 0
-        for arguments in (["evict", "--older", "0 s", "--yes"], ["verify", "--repair"]):
-            refused = command(*arguments)
-            assert (refused.returncode, refused.stdout) == (1, "")
-            assert "read-only" in refused.stderr
-            assert refused.stderr.count("\n") == 1
+        (_, listed, _), (_, verified, _), (code, _, _) = map(ran, answered)
+        assert json.loads(listed)["functions"][0]["calls"] == 300
+        assert verified.endswith("all is well\n")
+        assert code == 0
+        for arguments in refused:
+            code, out, err = ran(arguments)
+            assert (code, out) == (1, "")
+            assert "read-only" in err
+            assert err.count("\n") == 1
     finally:
+        forks.close()
         for path in (filled.parent, filled, *filled.rglob("*")):
             path.chmod(0o700)
 
