@@ -41,7 +41,7 @@ test: $(TEST_VENV)/.wheel ## the test suite, against the built wheel
 	$(PYTEST) -m "not long" $(TESTS)
 
 test-long: $(TEST_VENV)/.wheel ## the tests that take long; `make test` leaves them out
-	$(PYTEST) --dist loadgroup -m long $(TESTS)
+	$(PYTEST) -m long $(TESTS)
 
 test-all: ## the test suite on every CPython from 3.11 up that is found here
 	@scripts/on-every-python test TESTS="$(TESTS)" JOBS=$(JOBS)

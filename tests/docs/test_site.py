@@ -111,7 +111,6 @@ def test_a_style_that_is_fetched_from_elsewhere_is_a_fault(tmp_path: Path) -> No
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("site")
 def test_every_page_is_markdown_beside_its_html(site: Path) -> None:
     pages = {page.relative_to(site) for page in site.rglob("*.html")} - {Path("404.html")}
     assert len(pages) > 50
@@ -126,7 +125,6 @@ def test_every_page_is_markdown_beside_its_html(site: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("site")
 def test_every_public_name_can_be_linked_from_other_sites(site: Path) -> None:
     head, _, body = (site / "objects.inv").read_bytes().partition(b"using zlib.\n")
     assert head.startswith(b"# Sphinx inventory version 2\n# Project: wellkept\n# Version: ")
@@ -149,7 +147,6 @@ def test_every_public_name_can_be_linked_from_other_sites(site: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("site")
 def test_the_reference_has_signatures_types_and_links(site: Path) -> None:
     page = (site / "reference/api/caches.md").read_text()
     load = page[page.index("### `Cache.load` {#wellkept.Cache.load}") :].partition("###")[2]
@@ -244,7 +241,6 @@ SEARCH = """
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("site")
 def test_search_finds_what_readers_type(served: str, browser: Browser) -> None:
     browser.open(served + "index.html")
     found = browser.run(SEARCH % json.dumps(list(SOUGHT)))
@@ -270,7 +266,6 @@ LOOKED_AT = [
 # Each page takes seconds of a processor, which others may use too.
 @pytest.mark.timeout(600)
 @pytest.mark.long
-@pytest.mark.xdist_group("site")
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_pages_are_read_on_every_screen(
     served: str, browser: Browser, width: int, scheme: str

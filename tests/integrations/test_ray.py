@@ -18,7 +18,7 @@ ray = pytest.importorskip("ray")
 
 from wellkept.integrations import ray as on_ray  # noqa: E402  only where there is Ray
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 

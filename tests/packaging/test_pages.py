@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.docs.pages import ROOT
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900), pytest.mark.xdist_group("pages")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 # What a reader has who did nothing but `pip install wellkept[numpy]`.
 PLAIN = (
@@ -52,17 +52,21 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def read(python: Path, page: str) -> None:
-    """As a reader with this Python: nothing is set, and the working directory is empty."""
-    unset = {"PYTHONPATH", "WELLKEPT_CACHE", "PYTHONDONTWRITEBYTECODE"}
+def read(python: Path, page: str, place: Path) -> None:
+    """As a reader with this Python: nothing is set, and the home, which is the working directory, is empty."""
+    unset = {"PYTHONPATH", "WELLKEPT_CACHE", "PYTHONDONTWRITEBYTECODE", "XDG_CACHE_HOME"}
     variables = {name: value for name, value in os.environ.items() if name not in unset}
+    variables["HOME"] = str(place)
     # A shell that uses an environment has its programs on the path.
     variables["PATH"] = f"{python.parent}{os.pathsep}{variables['PATH']}"
     inside = [python, "-c", "import wellkept; print(wellkept.__file__)"]
     assert Path(run(*inside, env=variables).strip()).is_relative_to(python.parents[1])
-    run(python, ROOT / "tests" / "docs" / "pages.py", ROOT / page, env=variables)
+    run(python, ROOT / "tests" / "docs" / "pages.py", ROOT / page, env=variables, cwd=place)
 
 
-@pytest.mark.parametrize("page", PLAIN)
-def test_a_page_runs_with_the_wheel_alone(plain: Path, page: str) -> None:
-    read(plain, page)
+# One test, since each process of tests would make an environment.
+def test_pages_run_with_the_wheel_alone(plain: Path, tmp_path: Path) -> None:
+    for number, page in enumerate(PLAIN):
+        place = tmp_path / str(number)
+        place.mkdir()
+        read(plain, page, place)

@@ -20,7 +20,7 @@ from wellkept import keep
 from wellkept.web.export import write
 from wellkept.web.site import Site
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.long
 
 SCREENS = ["/", "/functions", "/runs", "/live", "/disk?free=1+kB", "/lineage", "/state", "/health"]
 
