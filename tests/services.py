@@ -314,7 +314,7 @@ def start_postgresql() -> Service:
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
         "fsync=off",  # what was committed outlives the process, which is all that a test can kill
-        "full_page_writes=off",
+        # Whole pages stay in the log, as a kill in the midst of a write would leave half of one.
         "shared_buffers=64MB",
         "max_connections=200",
         "max_wal_size=4GB",
@@ -365,8 +365,9 @@ def start_mariadb() -> Service:
             *(f"--pid-file={directory / 'pid'}", f"--init-file={directory / 'init.sql'}"),
             *("--skip-name-resolve", "--skip-log-bin", "--max-connections=200"),
             *("--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync"),
-            *("--innodb-doublewrite=0", "--innodb-buffer-pool-size=64M"),
-            *("--innodb-log-file-size=96M", "--max-allowed-packet=256M"),
+            # Pages are written twice, as a kill in the midst of a write would leave half of one.
+            *("--innodb-buffer-pool-size=64M", "--innodb-log-file-size=96M"),
+            "--max-allowed-packet=256M",
         ],
         answers,
         url=_dsn("mariadb", "{port}", "wellkept"),
