@@ -40,7 +40,7 @@ def run(kinds: Sequence[str], url: str, step: int) -> None:
         [sys.executable, PROGRAM, ",".join(kinds), url, str(step), str(seed)],
         capture_output=True,
         text=True,
-        timeout=often(280, 1700),
+        timeout=1700,
         check=False,
     )
     print(seed, done.stdout)
@@ -59,12 +59,12 @@ def test_some_instructions(medium: str, home: Path, request: pytest.FixtureReque
 
 
 @pytest.mark.long
-@pytest.mark.timeout(often(300, 1800))
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "medium", [*LOCAL, *SERVERS], ids=["embedded", "memory", "files", "sqlite", *SERVERS]
 )
 def test_each_instruction(medium: str, home: Path, request: pytest.FixtureRequest) -> None:
-    run(KINDS, url_of(medium, home, request), often(24 if medium in SERVERS else 16, 1))
+    run(KINDS, url_of(medium, home, request), often(48 if medium in SERVERS else 24, 1))
 
 
 # -- transactions ---------------------------------------------------------------------------------

@@ -385,4 +385,4 @@ def test_killed_at_random_instants(home: Path, network: bool) -> None:
 @pytest.mark.timeout(600)
 @NETWORK
 def test_killed_at_many_random_instants(home: Path, network: bool) -> None:
-    killed_at_random(home / "store", often(60, 250), network)
+    killed_at_random(home / "store", often(50, 250), network)
