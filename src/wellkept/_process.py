@@ -224,6 +224,10 @@ class Instances(weakref.WeakSet[T]):
 
 # -- work in the background -----------------------------------------------------------------------
 
+# As it is before `caches.active` lets threads know what was said where they were started: what is done for all
+# callers is not done in the name of the one that begins it, nor does it hold that one's cache.
+_start = threading.Thread.start
+
 
 class Worker:
     """A daemon thread that does something again and again while there is something to do.
@@ -265,7 +269,7 @@ class Worker:
             if not _forking and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 try:
-                    self._thread.start()
+                    _start(self._thread)
                 except RuntimeError:  # the interpreter ends
                     self._thread = None
                     return False

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 _reaching: list[ContextVar[Any]] = []
+_reached = False
+"""Whether a thread was started where one of them had a value."""
 _guard = Guard()
 
 
@@ -42,7 +44,7 @@ def reach_threads(variable: ContextVar[Any]) -> None:
 def inherited(variable: ContextVar[T | None]) -> T | None:
     """The variable's value here, or where this thread was started."""
     value = variable.get()
-    if value is None and _reaching:
+    if value is None and _reached:
         noted = getattr(threading.current_thread(), "_kept_context", None)
         value = noted.get(variable) if noted else None
     return value
@@ -52,9 +54,11 @@ def _wrap() -> None:
     original = threading.Thread.start
 
     def start(self: threading.Thread) -> None:
+        global _reached
         noted = {variable: inherited(variable) for variable in _reaching}
         if any(value is not None for value in noted.values()):
             self._kept_context = noted  # type: ignore[attr-defined]  # read by `inherited`
+            _reached = True
         original(self)
 
     start.__wrapped__ = original  # type: ignore[attr-defined]  # as functools.wraps does

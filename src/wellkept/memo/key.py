@@ -485,15 +485,9 @@ class Locator:
         Raises:
             Undigestible: an argument has no identity.
         """
-        items: Items = []
-        pairs: list[tuple[str, bytes]] = []
-        for name, value in zip(self._binder.names, values, strict=True):
-            raw = digest_bytes(value)
-            items.append((name, value, raw))
-            pairs.append((name, raw))
-        key = call_key(coding.name, coding.tag, pairs)
-        self._remember(values, key, coding)
-        return key, items
+        names, raws = self._binder.names, list(map(digest_bytes, values))
+        key = call_key(coding.name, coding.tag, zip(names, raws, strict=True))
+        return key, list(zip(names, values, raws, strict=True))
 
     def items(
         self,
@@ -515,7 +509,7 @@ class Locator:
         items = self.digested(counted, coding)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
         if self.quick and not coding.depends(values):
-            self._remember(values, key, coding)
+            self.remember(values, key, coding)
         return key, items
 
     def digested(self, values: tuple[Any, ...], coding: Coding | None = None) -> Items:
@@ -602,7 +596,8 @@ class Locator:
             ]
         return items
 
-    def _remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
+    def remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
+        """Know the key of a call when it is made again."""
         types = tuple(map(type, values))
         try:
             if not _HASHED.issuperset(types):

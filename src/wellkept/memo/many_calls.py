@@ -107,7 +107,7 @@ def _some(
     """Make some hundreds of calls; give their results in order."""
     coding, by = same.coding, parent(flight.parent)
     locator, binder, follows = kept.locator, kept._binder, kept._cache is None
-    calls = [_located(kept, coding, args) for args in items]
+    calls = located(kept, coding, _bound(kept, items))
     keys = [None if call is None else call[1] for call in calls]
     # Where others keep something all the time, few are looked up at once.
     looked, window = 0, len(keys)
@@ -128,6 +128,9 @@ def _some(
             or coding.facts[0] is not cache.noted
             or (follows and _goes_elsewhere(kept, cache))
         ):
+            if call is not None:
+                # It is most often a hit, which has no use for its arguments' digests.
+                locator.remember(call[0], call[1], coding)
             yield kept.in_batch(batch, *args)
             continue
         key = flight.key = call[1]
@@ -173,13 +176,14 @@ def _goes_elsewhere(kept: Kept[..., Any], cache: Cache) -> bool:
         return True
 
 
-def _located(kept: Kept[..., Any], coding: Any, args: tuple[Any, ...]) -> Any:
-    try:
-        values = kept._bind(*args)
-    except TypeError:
-        # The function takes no such arguments.
-        return None
-    return located(kept, coding, values)
+def _bound(kept: Kept[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Give the values of each call's arguments; of one that the function does not take, what is no scalar."""
+    bind = kept._bind
+    for args in items:
+        try:
+            yield bind(*args)
+        except TypeError:
+            yield (kept,)
 
 
 def _lacking(cache: Cache, keys: Iterable[bytes | None]) -> tuple[Any, Collection[bytes]]:

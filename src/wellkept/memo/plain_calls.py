@@ -10,7 +10,7 @@ import copy
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,19 +119,27 @@ def parent(caller: Flight | None) -> str:
     return "" if caller is None or caller.key is None else f',"parent":"{caller.key.hex()}"'
 
 
-def located(kept: Any, coding: Coding, values: tuple[Any, ...]) -> Located | None:
-    """Return where a call is; None where that is known already, or not as plain as this."""
-    try:
-        types = tuple(map(type, values))
-        if not SCALARS.issuperset(types) or values in coding.known.get(types, ()):
-            return None
-    except TypeError:
-        # A class can't be hashed.
-        return None
-    try:
-        return values, *kept.locator.plain_key(values, coding)
-    except Undigestible:
-        return None
+def located(kept: Any, coding: Coding, calls: Iterable[tuple[Any, ...]]) -> list[Located | None]:
+    """Return where each of some calls is; None where that is known already, or not as plain as this.
+
+    Args:
+        calls: the values of the arguments of each.
+    """
+    found: list[Located | None] = []
+    plain_key, kinds, known = kept.locator.plain_key, None, {}
+    for values in calls:
+        one = None
+        try:
+            types = tuple(map(type, values))
+            if types != kinds and SCALARS.issuperset(types):
+                kinds, known = types, coding.known.get(types, {})
+            if types == kinds and values not in known:
+                one = values, *plain_key(values, coding)
+        except (TypeError, Undigestible):
+            # A class can't be hashed.
+            pass
+        found.append(one)
+    return found
 
 
 def start(kept: Any, values: tuple[Any, ...]) -> tuple[Started | None, Any]:
@@ -140,8 +148,9 @@ def start(kept: Any, values: tuple[Any, ...]) -> tuple[Started | None, Any]:
     The caller runs the body in its own frame, as a recursive function goes deeper then and a traceback shows no
     other, and has no call between its `finally` and `Started.end`: interrupts come with calls.
     """
+    types = tuple(map(type, values))
     try:
-        if not SCALARS.issuperset(map(type, values)):
+        if not SCALARS.issuperset(types):
             return _LONG
     except TypeError:
         # A metaclass may make its classes unhashable.
@@ -150,11 +159,14 @@ def start(kept: Any, values: tuple[Any, ...]) -> tuple[Started | None, Any]:
     if found is None or LISTENERS or OPEN or REFRESHING or PENDING:
         return _LONG
     cache, same = found
-    coding, started = same.coding, None
-    call = located(kept, coding, values)
-    if call is None:
+    coding, started, flight, begun = same.coding, None, None, False
+    if values in coding.known.get(types, ()):
         return _LONG
-    key, flight, begun = call[1], None, False
+    try:
+        key, items = kept.locator.plain_key(values, coding)
+    except Undigestible:
+        return _LONG
+    kept.locator.remember(values, key, coding)
     try:
         seen = cache.token()
         if seen is None:
@@ -164,6 +176,7 @@ def start(kept: Any, values: tuple[Any, ...]) -> tuple[Started | None, Any]:
             return None, kept._glance(values)
         caller, landing = flights.caller(), Landing()
         flight = Flight(caller, cache.backend.locks, key, None, landing)
+        call = values, key, items
         started = Started(kept, cache, same, call, parent(caller), None, landing)
         if (
             flight.take()

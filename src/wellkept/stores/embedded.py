@@ -600,9 +600,9 @@ class Embedded(Backend):
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
 
 
-# Rows after whose writing the pages that SQLite holds are let go of: each row is in a page of its own, and
+# Rows after whose writing the pages that SQLite holds are let go of: those of a sweep are full, and
 # few of them are read again.
-_PAGES = 2_000
+_PAGES = 8_000
 _ID = itemgetter(0)
 _LISTED = itemgetter(0, 5, 7, 6, 11)
 """Of a row of `calls`: what `query_index.Row` says."""
