@@ -14,6 +14,7 @@ import pytest
 
 import wellkept
 from wellkept import keep
+from wellkept._process import Worker
 from wellkept.caches import active
 
 
@@ -84,6 +85,18 @@ def test_it_reaches_threads_started_inside() -> None:
         timer.join()
         assert timer_found == ["a"]
     assert in_thread(here) == "cache"
+
+
+def test_it_does_not_reach_the_library_s_own_threads() -> None:
+    """They work for all, and would hold the cache of whoever began them."""
+    told: list[Any] = []
+    with wellkept.use("a"):
+        worker = Worker("test", lambda: bool(told.append(here())), lambda: 0.0)
+        assert worker.begin()
+    thread = worker._thread
+    if thread is not None:
+        thread.join(20)
+    assert told == ["cache"]
 
 
 def test_it_does_not_reach_threads_started_before() -> None:
