@@ -90,7 +90,7 @@ def test_it_reaches_threads_started_inside() -> None:
 def test_it_does_not_reach_the_library_s_own_threads() -> None:
     """They work for all, and would hold the cache of whoever began them."""
     told: list[Any] = []
-    with wellkept.use("a"):
+    with wellkept.use("./a"):
         worker = Worker("test", lambda: bool(told.append(here())), lambda: 0.0)
         assert worker.begin()
     thread = worker._thread
