@@ -180,7 +180,7 @@ def _unseal(id_: Any, name: Any, sealed: Any, by: Any = None) -> bytes:
     if type(name) is not bytes or len(name) != 32:
         raise DamagedValue("its digest is invalid")
     if id_ != rowid(name if by is None else by):
-        raise DamagedValue("its row number does not match its digest")
+        raise DamagedValue("its id does not match its digest")
     if type(sealed) is not bytes:
         raise DamagedValue("its checksum is missing")
     try:
@@ -430,7 +430,7 @@ def keys_of(database: Database, query: str, column: str, prefix: str) -> Iterato
 
 
 def between(column: str, prefix: str) -> tuple[str, list[int]]:
-    """Return a condition on a row number, which is the first eight bytes of a digest."""
+    """Return a condition on an id, which is the first eight bytes of a digest."""
     if not prefix:
         return "1", []
     if not may_begin(prefix):

@@ -299,7 +299,7 @@ class Statement:
         return int(next(self._select("count(*)"))[0])
 
     def rows(self, order: Order, limit: int | None) -> Iterator[list[int]]:
-        """Return the row numbers of the calls in an order, page by page."""
+        """Return the ids of the calls in an order, page by page."""
         bound = limit if self.exact else None
         if order.field == "created" and (self._lead is None or self._lead.ordered):
             return self._by_time(order, bound)

@@ -60,7 +60,7 @@ class Body(NamedTuple):
 
 
 def rowid(digest: bytes) -> int:
-    """Return the row number of a digest: its first eight bytes as a signed integer."""
+    """Return the id of the row that a digest names: its first eight bytes as a signed integer."""
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
