@@ -79,6 +79,18 @@ class TestFrames:
         found = fewest(scalar, lambda _: cache.tier.clear())
         assert len(found) <= 18
 
+    def test_of_a_hit_that_another_process_kept(self, cache: wellkept.Cache) -> None:
+        """Its second hit here: the first one learns the key by heart, whichever way it takes."""
+        for n in range(5):
+            scalar(n)
+        anew = [wellkept.keep(name="frames.scalar")(scalar.__wrapped__) for _ in range(5)]
+
+        def first(n: int) -> None:
+            anew[n](n)
+            cache.tier.clear()
+
+        assert len(fewest(lambda n: anew[n](n), first)) <= 18
+
     def test_of_a_hit_with_an_array(self, cache: wellkept.Cache) -> None:
         values = np.arange(1024.0)
         array(values)

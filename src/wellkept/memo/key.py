@@ -476,6 +476,7 @@ class Locator:
         except Undigestible:
             # It may be a sentinel.
             return False
+        self.remember(values, target.key, coding)
         return True
 
     def plain_key(self, values: tuple[Any, ...], coding: Coding) -> tuple[bytes, Items]:
