@@ -340,3 +340,11 @@ def test_urls_that_are_none(url: str, options: dict[str, Any], says: str) -> Non
     with pytest.raises(ConfigError, match=says) as told:
         wellkept.open(url, **options)
     assert "s3" not in str(told.value)
+
+
+def test_a_token_counts_from_the_moment_it_is_made(home: Path) -> None:
+    served, ours = Tokens(home / "tokens.json"), Tokens(home / "tokens.json")
+    first = ours.add("first", {"*": "read"})
+    assert served.find(first) is not None
+    assert served.find("unknown") is None
+    assert served.find(ours.add("second", {"*": "read"})) is not None

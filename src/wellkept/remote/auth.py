@@ -55,7 +55,7 @@ class _File(msgspec.Struct):
 
 
 class Tokens:
-    """The tokens in a file; a change of the file counts within a second.
+    """The tokens in a file: a new one is known at once, and one that was removed for no more than a second.
 
     Args:
         path: the file; if it does not exist, there are no tokens.
@@ -73,8 +73,9 @@ class Tokens:
         Raises:
             ConfigError: the file can't be read; then no token is valid.
         """
-        now = time.monotonic()
-        if now >= self._next:
+        now, digest = time.monotonic(), _digest(token)
+        # One that is unknown may have been made a moment ago.
+        if now >= self._next or digest not in self._known:
             self._next = now + _AGAIN
             stamp = self._stamp()
             if stamp != self._seen:
@@ -84,7 +85,7 @@ class Tokens:
                 self._seen = stamp
         # A token is 256 random bits, so its digest needs no salt, and looking it up in a dict tells an attacker
         # nothing by its time: the digest of a guess is as good as random.
-        grant = self._known.get(_digest(token))
+        grant = self._known.get(digest)
         if grant is not None and grant.expires is not None and grant.expires <= time.time():
             return None
         return grant
