@@ -100,22 +100,22 @@ def test_readonly_maps() -> None:
     owner = Owner()
     fixed = LARGE.copy()
     expected = digest_bytes(fixed)
-    before = len(MAPPED)
-    MAPPED.remember(address(fixed), fixed.nbytes, bytes(32), owner)
+    key = address(fixed), fixed.nbytes
+    MAPPED.remember(*key, bytes(32), owner)
     assert digest_bytes(fixed) == expected  # writeable: not trusted
     fixed.flags.writeable = False
     assert digest_bytes(fixed) != expected  # looked up (a lie, to see it)
     assert digest_bytes(fixed.reshape(400, 500)) != digest_bytes(LARGE.reshape(400, 500))
     assert digest_bytes(fixed[1:]) == digest_bytes(LARGE[1:])
     other = Owner()
-    MAPPED.remember(address(fixed), fixed.nbytes, buffer_digest(fixed), other)
+    MAPPED.remember(*key, buffer_digest(fixed), other)
     del owner
     gc.collect()
     assert digest_bytes(fixed) == expected  # the newer one is still there
-    assert len(MAPPED) == before + 1
+    assert key in MAPPED._digests
     del other
     gc.collect()
-    assert len(MAPPED) == before
+    assert key not in MAPPED._digests
 
 
 def test_a_mapped_file_is_an_owner(tmp_path: Path) -> None:
@@ -124,13 +124,13 @@ def test_a_mapped_file_is_an_owner(tmp_path: Path) -> None:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     view = np.frombuffer(mapped)
-    before = len(MAPPED)
-    MAPPED.remember(address(mapped), len(mapped), buffer_digest(mapped), mapped)
+    key = address(mapped), len(mapped)
+    MAPPED.remember(*key, buffer_digest(mapped), mapped)
     assert digest_bytes(view) == digest_bytes(LARGE)
-    assert len(MAPPED) == before + 1
+    assert key in MAPPED._digests
     del view, mapped
     gc.collect()
-    assert len(MAPPED) == before
+    assert key not in MAPPED._digests
 
 
 @pytest.mark.parametrize("end", [mmap.mmap.close, lambda mapped: mapped.resize(4096)])
