@@ -213,6 +213,7 @@ def test_any_sequence(medium: str, request: pytest.FixtureRequest, tmp_path: Any
         machine = type("Machine", (Machine,), {"cache": cache})
         quick = medium in ("memory", "sqlite")
         examples = settings.default.max_examples // (2 if quick else 6)  # type: ignore[union-attr]
+        # There is always a default profile.
         steps = settings.default.stateful_step_count  # type: ignore[union-attr]
         if medium == "s3" and not THOROUGH:  # a step takes many requests
             examples, steps = 5, 10

@@ -598,7 +598,7 @@ class Locator:
         return items
 
     def remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
-        """Know the key of a call when it is made again."""
+        """Store the key of a call under the values of its arguments, so that the next such call makes no digests."""
         types = tuple(map(type, values))
         try:
             if not _HASHED.issuperset(types):

@@ -129,7 +129,7 @@ def _some(
             or (follows and _goes_elsewhere(kept, cache))
         ):
             if call is not None:
-                # It is most often a hit, which has no use for its arguments' digests.
+                # Most often it is a hit, which then needs no digests of its arguments.
                 locator.remember(call[0], call[1], coding)
             yield kept.in_batch(batch, *args)
             continue
@@ -177,7 +177,8 @@ def _goes_elsewhere(kept: Kept[..., Any], cache: Cache) -> bool:
 
 
 def _bound(kept: Kept[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Give the values of each call's arguments; of one that the function does not take, what is no scalar."""
+    """Give the values of each call's arguments; for a call that the function does not take, what `located`
+    refuses."""
     bind = kept._bind
     for args in items:
         try:

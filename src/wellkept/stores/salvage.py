@@ -55,7 +55,7 @@ class Found:
         self._connection, self._columns, self._pages = c, columns, pages
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a table as dicts by column; text is bytes."""
+        """Yield the rows of a table as dicts by column, some perhaps twice; text is bytes."""
         columns = self._columns[table]
         for number, *row in self._readable(table):
             if len(row) == len(columns):

@@ -448,7 +448,7 @@ class Database:
             if self.epochs:
                 self.epochs.look()
             if self._connection is not None and not self.readonly:
-                # A file that can't be read is told by the next query.
+                # Whoever asks next hears of a file that can't be read.
                 with contextlib.suppress(*DRIVER):
                     self._fit_log(self._connection)
 
