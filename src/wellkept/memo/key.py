@@ -598,7 +598,7 @@ class Locator:
         return items
 
     def remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
-        """Store the key of a call under the values of its arguments, so that the next such call makes no digests."""
+        """Store the key of a call by the values of its arguments: the next such call makes no digests."""
         types = tuple(map(type, values))
         try:
             if not _HASHED.issuperset(types):
